@@ -1,7 +1,8 @@
 """Serves the HTTP API: waitress, with room for probes, and a shutdown that finishes what has begun.
 
 Probes have a thread of their own, so they do not wait for requests that wait for the database. If there are more
-connections than `connections`, the one that has been idle longest is closed, and requests of nodes are refused.
+connections than `connections`, those that have waited longest for a request are closed, and requests of nodes are
+refused.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import socket
 import threading
 import time
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 # Connections beyond the limit: for probes, and for the refusal of other requests.
 _RESERVE: Final = 64
-# How long a connection without a request is spared.
+# How long a connection without a complete request is spared.
 _GRACE_S: Final = 0.25
 _TOO_LARGE: Final = 413
 _BACKLOG: Final = 1024
@@ -113,15 +115,15 @@ class HttpServer:
             self._turned_s = time.monotonic()
 
     def _make_room(self) -> bool:
-        """Close the connections beyond the limit that have been idle longest. Return whether there are any beyond."""
+        """Close those beyond the limit that have waited longest for a request. Return whether there are any."""
         channels = self._server.active_channels
         if len(channels) <= self._connections:
             return False
         remaining = [channel for channel in channels.values() if not channel.will_close]
-        now_s = time.time()
-        idle = [channel for channel in remaining if _is_idle(channel, now_s)]
-        idle.sort(key=_last_activity)
-        for channel in idle[: max(0, len(remaining) - self._connections)]:
+        now_s = time.monotonic()
+        waiting = [channel for channel in remaining if _waits_for_request(channel, now_s)]
+        waiting.sort(key=_waiting_since)
+        for channel in waiting[: max(0, len(remaining) - self._connections)]:
             self._metrics.connections_shed.inc()
             # The next turn of the loop closes it.
             channel.will_close = True
@@ -194,7 +196,10 @@ class _Lanes:
 
 
 def _channel_class(metrics: ServiceMetrics) -> type[Any]:
-    """A channel whose own errors have the form of the API's, and are counted."""
+    """A channel whose own errors have the form of the API's, and are counted.
+
+    `waiting_since_s`: since when it has waited for a complete request.
+    """
 
     class JsonErrorTask(ErrorTask):  # type: ignore[misc]
         def execute(self) -> None:
@@ -218,15 +223,27 @@ def _channel_class(metrics: ServiceMetrics) -> type[Any]:
     class Channel(HTTPChannel):  # type: ignore[misc]
         error_task_class = JsonErrorTask
 
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            # A client that sends a byte at a time does not move it on, as it does `last_activity`.
+            self.waiting_since_s = time.monotonic()
+
+        def service(self) -> None:
+            self.waiting_since_s = math.inf
+            try:
+                super().service()
+            finally:
+                self.waiting_since_s = time.monotonic()
+
     return Channel
 
 
-def _is_idle(channel: Any, now_s: float) -> bool:
-    """Whether a connection has waited for a request. It may be one that its client still sends."""
+def _waits_for_request(channel: Any, now_s: float) -> bool:
+    """Whether a connection may be closed for others. It may be one whose client sends a request just now."""
     is_busy = channel.requests or channel.total_outbufs_len
-    return not is_busy and abs(now_s - channel.last_activity) >= _GRACE_S
+    return not is_busy and now_s - _waiting_since(channel) >= _GRACE_S
 
 
-def _last_activity(channel: Any) -> float:
-    last_activity_s: float = channel.last_activity
-    return last_activity_s
+def _waiting_since(channel: Any) -> float:
+    since_s: float = channel.waiting_since_s
+    return since_s

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import resource
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,31 @@ def test_connections_without_a_request_leave_room(service: NotificationsProcess,
         send_notification(client, 1)
         assert client.response().status == 200
     assert service.metric("tidings_notifications_connections_shed_total") > 0
+
+
+@pytest.mark.parametrize("head", ["", "Content-Length: 100000\r\n\r\n"], ids=["head", "body"])
+def test_requests_that_never_end_leave_room(service: NotificationsProcess, head: str) -> None:
+    """Each sends a byte again and again, so it is never idle."""
+    is_over = threading.Event()
+
+    def drip(clients: list[RawClient]) -> None:
+        while not is_over.wait(0.01):
+            for client in clients:
+                with suppress(OSError):
+                    client.send(b"x")
+
+    with ExitStack() as stack:
+        # With the reserve of the service.
+        clients = [stack.enter_context(RawClient(service.port)) for _ in range(CONNECTIONS + 70)]
+        for client in clients:
+            client.send(f"POST /notifications HTTP/1.1\r\nHost: x\r\n{head}".encode())
+        thread = threading.Thread(target=drip, args=(clients,))
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(is_over.set)
+        for _ in range(3):
+            assert_probes_are_answered(service)
+        assert service.metric("tidings_notifications_connections_shed_total") > 0
 
 
 def test_service_has_descriptors_for_all_its_connections(tmp_path: Path, database: Sqlite) -> None:
