@@ -31,6 +31,7 @@ from tidings.emitter import Emitter
 from tidings.errors import (
     BadConfig,
     BadRequest,
+    Forbidden,
     Internal,
     TimedOut,
     TooLarge,
@@ -176,6 +177,33 @@ class TestFaults:
             else:
                 assert emitter.nodes() == []
             assert server.connections == 2
+
+    @pytest.mark.parametrize("status", [200, 403])
+    def test_stray_error_is_not_the_response_to_the_next_publish(self, status: int) -> None:
+        """The hub publishes what the caller would believe to be refused."""
+        error = b'{"error": {"code": "forbidden", "message": "no"}}'
+        stray = error if status == 403 else b'{"results": [%b]}' % error
+        receipts = [b'{"results": [{"id": "%b", "cursor": "e.1", "duplicate": false}]}' % id for id in (b"x", b"y")]
+
+        def answer_late(peer: Peer) -> None:
+            peer.read_request()
+            peer.send(response(receipts[0]))
+            peer.read_request()
+            peer.send(response(stray).replace(b" 200 ", b" %d " % status))
+
+        with ScriptedServer(answer_late) as server, Emitter(server.url) as emitter:
+            emitter.emit("e", 1, channel="a:1", id="x")
+            server.script = answering(response(receipts[1]))
+            assert emitter.emit("e", 2, channel="a:1", id="y") == Receipt("y", "e.1")
+            assert server.connections == 2
+
+    def test_refusal_on_a_kept_connection_is_requested_once_more(self, hub: HttpHub, emitter: Emitter) -> None:
+        emitter.emit("e", 1, channel="a:1")
+        refusal = say(403, {"error": {"code": "forbidden", "message": "no"}})
+        hub.faults.extend([refusal, refusal])
+        with pytest.raises(Forbidden):
+            emitter.emit("e", 2, channel="a:1")
+        assert (len(hub.requests), hub.connections) == (3, 2)
 
     def test_response_to_another_publish_is_no_receipt(self, hub: HttpHub, emitter: Emitter) -> None:
         """The publication may be published, so the emitter sends it again with the same id."""
@@ -373,11 +401,12 @@ class TestNotifications:
         hub.store.notifications.set_categories(["order_shipped"])
         with pytest.raises(UnknownCategory, match="order_lost"):
             emitter.notify("order_lost", user="7", title="x")
-        error = {"error": {"code": "unknown_category", "message": "no such category"}}
-        hub.faults.append(say(404, error))
+        rejection = say(404, {"error": {"code": "unknown_category", "message": "no such category"}})
+        # The first may be a late response to an earlier request.
+        hub.faults.extend([rejection, rejection])
         with pytest.raises(UnknownCategory, match="no such category"):
             emitter.notify("order_shipped", user="7", title="x")
-        assert len(hub.requests) == 2
+        assert len(hub.requests) == 3
 
     @pytest.mark.parametrize(
         "answer",

@@ -1,7 +1,4 @@
-"""Publishing over the hub's HTTP API, for backends that cannot reach its broker.
-
-It uses the standard library's client, so that an emitter needs no further dependency.
-"""
+"""Publishing over the hub's HTTP API, for backends that cannot reach its broker. Needs no package."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from tidings.backoff import delay_s
 from tidings.errors import BadConfig, Draining, Full, Internal, TidingsError, TimedOut, Unavailable
 from tidings.http_client.connection import HttpConnection
 from tidings.http_client.deadline import Deadline
-from tidings.http_client.response import BadHttpResponse, ResponseTooLarge
+from tidings.http_client.response import AmbiguousResponse, BadHttpResponse, ResponseTooLarge
 from tidings.publishers.base import CLOSED, NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
 from tidings.publishers.http.hub_url import parse_hub_url
 from tidings.publishers.http.requests import (
@@ -31,6 +28,7 @@ from tidings.publishers.http.requests import (
     read_presence,
 )
 from tidings.publishers.http.responses import (
+    check_proof,
     encode_item,
     encode_notification,
     read_named,
@@ -211,26 +209,30 @@ class HttpPublisher:
             return [Unavailable(CLOSED)] * len(ids)
         if deadline.left_s() <= 0:
             return [Unavailable("not sent: no time left; raise timeout_s or publish fewer items at a time")] * len(ids)
-        request_started = False
+        request_started = is_doubted = False
         while True:
-            idle = self._acquire()
+            idle = None if is_doubted else self._acquire()
             connection = idle or HttpConnection(self._address)
             try:
                 return self._send_over(connection, route, body, ids, deadline)
             except (OSError, TidingsError) as error:
                 request_started = request_started or connection.request_started
-                # The hub may have closed an idle connection: send the request again on another one.
-                if idle is None or not _was_closed_while_idle(connection, error):
+                is_doubted = isinstance(error, AmbiguousResponse)
+                # The hub closed the idle connection, or a late response was on it. Ids are published once: try again.
+                if idle is None or not (is_doubted or _was_closed_while_idle(connection, error)):
                     return [self._failure(error, request_started=request_started)] * len(ids)
 
     def _send_over(
         self, connection: HttpConnection, route: _Route[Proof], body: bytes, ids: Sequence[str], deadline: Deadline
     ) -> list[Proof | TidingsError]:
+        is_reused = connection.is_open
         status, content = connection.exchange(
             route.path, body, self._headers, deadline=deadline, response_max_bytes=RESPONSE_MAX_BYTES
         )
         try:
             results = route.read(status, content, ids)
+            if is_reused:
+                check_proof(results)
         except BadHttpResponse:
             connection.close()
             raise

@@ -26,7 +26,7 @@ from tidings.errors import (
     Unavailable,
     from_wire,
 )
-from tidings.http_client.response import BadHttpResponse
+from tidings.http_client.response import AmbiguousResponse, BadHttpResponse
 from tidings.publishers.base import NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
 from tidings.publishers.retry_state import Proof
 from tidings.receipts import NotificationReceipt, Receipt
@@ -127,6 +127,16 @@ def _read(
     if any(not isinstance(result, TidingsError) and result.id != id for result, id in zip(results, ids, strict=True)):
         raise BadHttpResponse("the response to another request")
     return results
+
+
+def check_proof(results: Sequence[Proof | TidingsError]) -> None:
+    """Check the results of a response on a connection that was used before.
+
+    Raises:
+        AmbiguousResponse: nothing in it has the id of an item, so it may be a late response to an earlier request.
+    """
+    if all(isinstance(result, TidingsError) for result in results):
+        raise AmbiguousResponse("errors without an id, on a connection that was used before")
 
 
 def read_error(status: int, body: bytes) -> TidingsError:
