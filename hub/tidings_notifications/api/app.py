@@ -27,6 +27,7 @@ NOTIFICATIONS_MAX = 1_000
 _SENT_MAX = 100
 # They need no key, and wait for nothing.
 PROBE_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+KEY_NEEDED = "send the key of this service; nodes and service need the same `secret` (TIDINGS_SECRET) or relay_secret"
 # Whether the service can work, and the state of each part.
 Readiness = Callable[[], tuple[bool, dict[str, object]]]
 
@@ -54,6 +55,11 @@ class NotificationApi:
         self._max_bytes = publication_max_bytes
         self._metrics = metrics
         self._readiness = readiness
+
+    def admits(self, authorization: str) -> bool:
+        """Whether this header field has a key of a node."""
+        sent = authorization.encode("utf-8", "replace")
+        return any(hmac.compare_digest(sent, key) for key in self._keys)
 
     def create_app(self) -> Flask:
         """The WSGI application."""
@@ -179,13 +185,9 @@ class NotificationApi:
         # Before Flask raises 404: a caller without a key does not learn which addresses exist.
         if request.path in PROBE_PATHS:
             return
-        sent = request.headers.get("Authorization", "").encode("utf-8", "replace")
-        if not any(hmac.compare_digest(sent, key) for key in self._keys):
+        if not self.admits(request.headers.get("Authorization", "")):
             self._metrics.unauthorized.inc()
-            raise Unauthorized(
-                "send the key of this service; nodes and service need the same `secret` (TIDINGS_SECRET) or"
-                " relay_secret"
-            )
+            raise Unauthorized(KEY_NEEDED)
         if mismatch := self._mismatch():
             self._metrics.unauthorized.inc()
             raise Unauthorized(mismatch)

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from waitress.utilities import Error
 
-from tidings.errors import BadConfig, BadRequest, TooLarge, Unavailable
+from tidings.errors import BadConfig, BadRequest, TooLarge, Unauthorized, Unavailable
 from tidings_hub.config.notifications import REQUEST_HEADER
-from tidings_notifications.api.app import PROBE_PATHS
+from tidings_notifications.api.app import KEY_NEEDED, PROBE_PATHS
 from tidings_notifications.metrics import ServiceMetrics
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _RESERVE: Final = 64
 # How long a connection without a complete request is spared.
 _GRACE_S: Final = 0.25
 _TOO_LARGE: Final = 413
+# Of a body, before the key is checked. The views reject what is smaller.
+_STRANGER_MAX_BYTES: Final = 65_536
 _BACKLOG: Final = 1024
 # The loop wakes up at every event; this is only for waitress' own housekeeping.
 _TURN_S: Final = 1.0
@@ -67,7 +70,10 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class HttpServer:
-    """The server on a bound socket. `run` serves until `stop`."""
+    """The server on a bound socket. `run` serves until `stop`.
+
+    `admits`: whether an `Authorization` header field has a key. Without it the server reads no large body.
+    """
 
     def __init__(
         self,
@@ -77,6 +83,7 @@ class HttpServer:
         threads: int,
         connections: int,
         request_max_bytes: int,
+        admits: Callable[[str], bool],
         metrics: ServiceMetrics,
     ) -> None:
         # It writes a line for each request that waits for a thread, which is usual.
@@ -95,7 +102,7 @@ class HttpServer:
             ident="tidings",
             asyncore_use_poll=True,
         )
-        self._server.channel_class = _channel_class(metrics)
+        self._server.channel_class = _channel_class(metrics, admits)
         self._server.task_dispatcher = _Lanes(self._server, connections, metrics)
         self._connections = connections
         self._metrics = metrics
@@ -157,6 +164,13 @@ class _Busy(Error):  # type: ignore[misc]
     reason = "Service Unavailable"
 
 
+class _Stranger(Error):  # type: ignore[misc]
+    """The error of a large request without the key of a node: the server would hold its body before it is rejected."""
+
+    code = 401
+    reason = "Unauthorized"
+
+
 class _Lanes:
     """waitress' dispatcher of `server` for requests of nodes, and one more with a single thread for probes.
 
@@ -195,7 +209,7 @@ class _Lanes:
         self._probes.shutdown(timeout=0)
 
 
-def _channel_class(metrics: ServiceMetrics) -> type[Any]:
+def _channel_class(metrics: ServiceMetrics, admits: Callable[[str], bool]) -> type[Any]:
     """A channel whose own errors have the form of the API's, and are counted.
 
     `waiting_since_s`: since when it has waited for a complete request.
@@ -207,6 +221,9 @@ def _channel_class(metrics: ServiceMetrics) -> type[Any]:
             if status == _TOO_LARGE:
                 metrics.too_large.inc()
                 error = TooLarge("the body is larger than request_max_bytes of [notifications]").to_wire()
+            elif status == _Stranger.code:
+                metrics.unauthorized.inc()
+                error = Unauthorized(KEY_NEEDED).to_wire()
             elif status == _Busy.code:
                 error = Unavailable("the notification service has too many requests; try again later").to_wire()
             else:
@@ -220,7 +237,18 @@ def _channel_class(metrics: ServiceMetrics) -> type[Any]:
             self.content_length = len(content)
             self.write(content)
 
+    class Parser(HTTPRequestParser):  # type: ignore[misc]
+        completed: bool
+
+        def received(self, data: bytes) -> int:
+            consumed: int = super().received(data)
+            is_large = not self.completed and self.body_bytes_received > _STRANGER_MAX_BYTES
+            if is_large and not admits(self.headers.get("AUTHORIZATION", "")):
+                self.error, self.completed = _Stranger(""), True
+            return consumed
+
     class Channel(HTTPChannel):  # type: ignore[misc]
+        parser_class = Parser
         error_task_class = JsonErrorTask
 
         def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -79,6 +79,7 @@ def run(
             threads=options.threads,
             connections=options.connections,
             request_max_bytes=options.request_max_bytes,
+            admits=api.admits,
             metrics=parts.metrics,
         )
         for number in (signal.SIGTERM, signal.SIGINT):

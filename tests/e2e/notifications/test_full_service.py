@@ -116,6 +116,18 @@ def test_requests_that_never_end_leave_room(service: NotificationsProcess, head:
         assert service.metric("tidings_notifications_connections_shed_total") > 0
 
 
+@pytest.mark.parametrize("length", ["Content-Length: 4000000", "Transfer-Encoding: chunked"])
+def test_large_body_without_the_key_is_not_held(service: NotificationsProcess, length: str) -> None:
+    """Its end never arrives."""
+    with RawClient(service.port) as client:
+        client.send(f"POST /notifications HTTP/1.1\r\nHost: x\r\nTidings-Request: r1\r\n{length}\r\n\r\n".encode())
+        client.send(b"186a0\r\n" + b"x" * 100_000)
+        response = client.response()
+        assert (response.status, json.loads(response.body)["error"]["code"]) == (401, "unauthorized")
+        assert response.headers["tidings-request"] == "r1"
+    assert service.metric("tidings_notifications_unauthorized_total") == 1
+
+
 def test_service_has_descriptors_for_all_its_connections(tmp_path: Path, database: Sqlite) -> None:
     """A soft limit below `connections`, as systemd's 1,024 may be."""
     config = tmp_path / "tidings.toml"
