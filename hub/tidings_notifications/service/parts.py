@@ -38,7 +38,7 @@ from tidings_notifications.web_push.sender import PushSender
 from tidings_notifications.web_push.vapid import VapidKey
 from tidings_notifications.writer import NotificationWriter
 
-# A sender has the result of a delivery within about twice the time of one push.
+# A sender has the result of a delivery within about three times that of one push.
 _LEASE_MIN_S: Final = 60.0
 _LEASE_TIMEOUTS: Final = 4
 # Claimed deliveries for each connection: enough that none waits for the database.

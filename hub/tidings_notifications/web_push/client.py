@@ -8,7 +8,7 @@ import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -16,7 +16,7 @@ from yarl import URL
 
 from tidings.errors import BadRequest
 from tidings_hub.config.web_push import WebPush
-from tidings_notifications.core.delivery import Failed, Outcome, Retry
+from tidings_notifications.core.delivery import Failed, Gone, Outcome, Retry
 from tidings_notifications.web_push.encryption import MessageKeys, encrypt
 from tidings_notifications.web_push.endpoints import EndpointRules, origin_of
 from tidings_notifications.web_push.resolver import NotPublicError, PublicResolver
@@ -34,6 +34,7 @@ _KEEP_ALIVE_S: Final = 30.0
 _REASON_MAX: Final = 200
 # So many refusals without a success in between are no matter of single subscriptions.
 _REFUSALS_MAX: Final = 3
+_SERVER_ERROR: Final = 500
 # How many kept connections are tried for one push.
 _CONNECTIONS_MAX: Final = 3
 
@@ -88,27 +89,17 @@ class PushClient:
         self._lookups = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="push lookup")
         asyncio.get_running_loop().set_default_executor(self._lookups)
         self._timeout_s = options.timeout_s
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=options.connections,
-                resolver=None if options.allow_private else PublicResolver(),
-                ttl_dns_cache=_DNS_CACHE_S,
-                keepalive_timeout=_KEEP_ALIVE_S,
-                ssl=ssl.create_default_context(),
-            ),
-            timeout=aiohttp.ClientTimeout(total=options.timeout_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "tidings", "Content-Type": "application/octet-stream"},
-            auto_decompress=False,
-            trust_env=False,
-            request_class=_Request,
-        )
+        tls = ssl.create_default_context()
+        self._session = _session(options, tls, keepalive_timeout=_KEEP_ALIVE_S)
+        # Each of its connections sends one push, so what arrives on it answers that push.
+        self._unshared = _session(options, tls, force_close=True)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
+        await self._unshared.close()
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def push(self, message: PushMessage) -> Push:
@@ -138,16 +129,28 @@ class PushClient:
         if message.topic is not None:
             headers["Topic"] = message.topic
         body = encrypt(message.payload, message.keys)
-        async with await self._post(url, body, headers) as response:
-            start = bytearray()
-            while len(start) < _BODY_MAX_BYTES and (chunk := await response.content.read(_BODY_MAX_BYTES)):
-                start += chunk
+        outcome, status = await self._outcome(await self._post(url, body, headers))
+        if isinstance(outcome, Gone):
+            # On a kept connection it may be a late answer to another push, and it deletes the subscription.
+            again = await self._unshared.post(url, data=body, headers=headers, allow_redirects=False)
+            outcome, status = await self._outcome(again)
+        return Push(outcome, is_healthy=status < _SERVER_ERROR)
+
+    async def _outcome(self, response: aiohttp.ClientResponse) -> tuple[Outcome, int]:
+        """What a response means, and its status. Its body is only for errors: one that does not end changes nothing."""
+        start = bytearray()
+        async with response:
+            try:
+                while len(start) < _BODY_MAX_BYTES and (chunk := await response.content.read(_BODY_MAX_BYTES)):
+                    start += chunk
+            except (aiohttp.ClientError, OSError):
+                response.close()
             if not response.content.at_eof():
                 # The rest may be endless.
                 response.close()
-        self._watch(response.status, url.host or "")
-        outcome = outcome_of(response.status, response.headers.get("Retry-After"), bytes(start), unix_s=time.time())
-        return Push(outcome, is_healthy=response.status < 500)
+        status, retry_after = response.status, response.headers.get("Retry-After")
+        self._watch(status, response.url.host or "")
+        return outcome_of(status, retry_after, bytes(start), unix_s=time.time()), status
 
     async def _post(self, url: URL, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
         for _ in range(_CONNECTIONS_MAX - 1):
@@ -166,3 +169,21 @@ class PushClient:
                 " and contact the address that browsers and push services know",
                 extra={"host": host, "status": status, "unix_s": int(time.time())},
             )
+
+
+def _session(options: WebPush, tls: ssl.SSLContext, **connections: Any) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=options.connections,
+            resolver=None if options.allow_private else PublicResolver(),
+            ttl_dns_cache=_DNS_CACHE_S,
+            ssl=tls,
+            **connections,
+        ),
+        timeout=aiohttp.ClientTimeout(total=options.timeout_s),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": "tidings", "Content-Type": "application/octet-stream"},
+        auto_decompress=False,
+        trust_env=False,
+        request_class=_Request,
+    )

@@ -34,8 +34,8 @@ class Job:
 class PushSender:
     """Sends messages. `run` is the target of its thread; `submit` and `stop` are for other threads.
 
-    A message that waits for longer than `timeout_s` is postponed, so every message has an outcome within about twice
-    that time.
+    A message that waits for longer than `timeout_s` is postponed, so every message has an outcome within about three
+    times that.
     """
 
     def __init__(self, options: WebPush, key: VapidKey, metrics: ServiceMetrics) -> None:

@@ -107,7 +107,8 @@ def test_each_response_has_its_outcome(push_service: PushService, vapid_key: Vap
             "refused": Failed('400 {"reason":"BadTopic"}'),
             "endless": Sent(),
         }
-    assert len(push_service.received) == len(answers)
+    # What is gone is requested again, on a new connection.
+    assert len(push_service.received) == len(answers) + 2
 
 
 def test_answer_without_a_push_is_not_that_of_the_next_push(push_service: PushService, vapid_key: VapidKey) -> None:
@@ -118,6 +119,39 @@ def test_answer_without_a_push_is_not_that_of_the_next_push(push_service: PushSe
             outcomes.submit({f"{number}": push_service.subscribe()})
             outcomes.wait(number + 1)
         assert outcomes.by_name == dict.fromkeys(("0", "1", "2"), Sent())
+
+
+def test_answer_that_arrives_after_the_next_push_deletes_no_subscription(
+    push_service: PushService, vapid_key: VapidKey
+) -> None:
+    is_over = push_service.event()
+    with sending(options(push_service), vapid_key) as outcomes:
+        outcomes.submit({"0": push_service.subscribe()})
+        outcomes.wait(1)
+        answers = iter([Answer(until=is_over), Answer()])
+        push_service.answer = lambda _path: next(answers)
+        outcomes.submit({"1": push_service.subscribe()})
+        wait_until(lambda: len(push_service.received) == 2, why="the second push has arrived")
+        push_service.send_unasked(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+        outcomes.wait(2)
+        push_service.release(is_over)
+    assert outcomes.by_name == {"0": Sent(), "1": Sent()}
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(b"201 Created", Sent()), (b"400 Bad", Failed("400 abc"))])
+def test_body_that_does_not_end_changes_no_outcome(
+    push_service: PushService, vapid_key: VapidKey, status: bytes, outcome: Outcome
+) -> None:
+    """The push service has accepted the push: if it was sent again, the user would see it twice."""
+    is_over = push_service.event()
+    push_service.answer = lambda _path: Answer(until=is_over)
+    with sending(options(push_service, timeout_s=1), vapid_key) as outcomes:
+        outcomes.submit({"0": push_service.subscribe()})
+        wait_until(lambda: push_service.received, why="the push has arrived")
+        push_service.send_unasked(b"HTTP/1.1 %b\r\nContent-Length: 50\r\n\r\nabc" % status)
+        outcomes.wait(1)
+        push_service.release(is_over)
+    assert outcomes.by_name == {"0": outcome}
 
 
 def test_tokens_are_signed_once_for_each_push_service(push_service: PushService, vapid_key: VapidKey) -> None:
