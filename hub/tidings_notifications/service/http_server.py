@@ -22,6 +22,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from waitress.utilities import BadRequest as RefusedRequest
 from waitress.utilities import Error
 
 from tidings.errors import BadConfig, BadRequest, TooLarge, Unauthorized, Unavailable
@@ -37,6 +38,8 @@ _RESERVE: Final = 64
 # How long a connection without a complete request is spared.
 _GRACE_S: Final = 0.25
 _TOO_LARGE: Final = 413
+# Requests in one read. Nodes and programs for metrics send the next one after the response.
+_PIPELINED_MAX: Final = 16
 # Of a body, before the key is checked. The views reject what is smaller.
 _STRANGER_MAX_BYTES: Final = 65_536
 _BACKLOG: Final = 1024
@@ -102,7 +105,7 @@ class HttpServer:
             ident="tidings",
             asyncore_use_poll=True,
         )
-        self._server.channel_class = _channel_class(metrics, admits)
+        self._server.channel_class = _channel_class(metrics, _parser_class(admits))
         self._server.task_dispatcher = _Lanes(self._server, connections, metrics)
         self._connections = connections
         self._metrics = metrics
@@ -129,7 +132,7 @@ class HttpServer:
         remaining = [channel for channel in channels.values() if not channel.will_close]
         now_s = time.monotonic()
         waiting = [channel for channel in remaining if _waits_for_request(channel, now_s)]
-        waiting.sort(key=_waiting_since)
+        waiting.sort(key=lambda channel: channel.waiting_since_s)
         for channel in waiting[: max(0, len(remaining) - self._connections)]:
             self._metrics.connections_shed.inc()
             # The next turn of the loop closes it.
@@ -165,7 +168,7 @@ class _Busy(Error):  # type: ignore[misc]
 
 
 class _Stranger(Error):  # type: ignore[misc]
-    """The error of a large request without the key of a node: the server would hold its body before it is rejected."""
+    """The error of a request without the key of a node whose body would cost memory or time before it is rejected."""
 
     code = 401
     reason = "Unauthorized"
@@ -209,7 +212,27 @@ class _Lanes:
         self._probes.shutdown(timeout=0)
 
 
-def _channel_class(metrics: ServiceMetrics, admits: Callable[[str], bool]) -> type[Any]:
+def _parser_class(admits: Callable[[str], bool]) -> type[Any]:
+    """A parser that rejects what would cost memory or time before the key is checked."""
+
+    class Parser(HTTPRequestParser):  # type: ignore[misc]
+        completed: bool
+        is_one_too_many = False
+
+        def received(self, data: bytes) -> int:
+            if self.is_one_too_many:
+                self.error, self.completed = RefusedRequest("pipelined"), True
+                return len(data)
+            consumed: int = super().received(data)
+            is_costly = self.chunked or self.body_bytes_received > _STRANGER_MAX_BYTES
+            if is_costly and not self.completed and not admits(self.headers.get("AUTHORIZATION", "")):
+                self.error, self.completed = _Stranger(""), True
+            return consumed
+
+    return Parser
+
+
+def _channel_class(metrics: ServiceMetrics, new_parser: type[Any]) -> type[Any]:
     """A channel whose own errors have the form of the API's, and are counted.
 
     `waiting_since_s`: since when it has waited for a complete request.
@@ -237,24 +260,25 @@ def _channel_class(metrics: ServiceMetrics, admits: Callable[[str], bool]) -> ty
             self.content_length = len(content)
             self.write(content)
 
-    class Parser(HTTPRequestParser):  # type: ignore[misc]
-        completed: bool
-
-        def received(self, data: bytes) -> int:
-            consumed: int = super().received(data)
-            is_large = not self.completed and self.body_bytes_received > _STRANGER_MAX_BYTES
-            if is_large and not admits(self.headers.get("AUTHORIZATION", "")):
-                self.error, self.completed = _Stranger(""), True
-            return consumed
-
     class Channel(HTTPChannel):  # type: ignore[misc]
-        parser_class = Parser
         error_task_class = JsonErrorTask
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             # A client that sends a byte at a time does not move it on, as it does `last_activity`.
             self.waiting_since_s = time.monotonic()
+            self._parsers = 0
+
+        def handle_read(self) -> None:
+            self._parsers = 0
+            super().handle_read()
+
+        def parser_class(self, options: object) -> Any:
+            """A parser for one request, or one empty line: 4,096 of them arrive at once."""
+            parser = new_parser(options)
+            self._parsers += 1
+            parser.is_one_too_many = self._parsers > _PIPELINED_MAX
+            return parser
 
         def service(self) -> None:
             self.waiting_since_s = math.inf
@@ -269,9 +293,4 @@ def _channel_class(metrics: ServiceMetrics, admits: Callable[[str], bool]) -> ty
 def _waits_for_request(channel: Any, now_s: float) -> bool:
     """Whether a connection may be closed for others. It may be one whose client sends a request just now."""
     is_busy = channel.requests or channel.total_outbufs_len
-    return not is_busy and now_s - _waiting_since(channel) >= _GRACE_S
-
-
-def _waiting_since(channel: Any) -> float:
-    since_s: float = channel.waiting_since_s
-    return since_s
+    return not is_busy and bool(now_s - channel.waiting_since_s >= _GRACE_S)

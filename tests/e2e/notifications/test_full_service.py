@@ -128,6 +128,19 @@ def test_large_body_without_the_key_is_not_held(service: NotificationsProcess, l
     assert service.metric("tidings_notifications_unauthorized_total") == 1
 
 
+def test_lines_and_requests_that_arrive_at_once_are_few(service: NotificationsProcess) -> None:
+    """Each would cost a thousand times as much as its bytes."""
+    probe = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    for data, answered in ((b"\r\n" * 4_000, 0), (probe * 10, 10), (probe * 200, 16)):
+        with RawClient(service.port) as client:
+            client.send(data)
+            statuses = [client.response().status for _ in range(answered)]
+            assert statuses == [200] * answered
+            if answered != 10:
+                assert client.response().status == 400
+                assert client.read() == b""
+
+
 def test_service_has_descriptors_for_all_its_connections(tmp_path: Path, database: Sqlite) -> None:
     """A soft limit below `connections`, as systemd's 1,024 may be."""
     config = tmp_path / "tidings.toml"
