@@ -76,5 +76,7 @@ def test_plans_of_small_batches_find_rows_by_index_also_if_the_tables_were_empty
             ]
         assert len(plans) == 2, "the read and the write"
         assert [plan for plan in plans if "Seq Scan" in plan or "Hash" in plan] == []
+        for index in ("tidings_notification_once", "tidings_notification_collapse"):
+            assert any(index in plan for plan in plans), plans
     finally:
         bench.database.close()
