@@ -48,7 +48,7 @@ export class ElementConnection {
 
 /**
  * @param {HTMLElement} element
- * @returns {Promise<string>} the value of `token` at the moment, or what `token-url` returns
+ * @returns {Promise<string>} the value of `token` at the moment, or what `token-url` returns; empty: signed out
  */
 async function tokenOf(element) {
   const url = element.getAttribute("token-url");
@@ -57,6 +57,10 @@ async function tokenOf(element) {
   }
   // Whatever the backend says: from the cache it might be the last user's.
   const response = await fetch(url, { cache: "no-store" });
+  if (response.status === 401) {
+    // Signed out: what the last user saw must not stay.
+    return "";
+  }
   if (!response.ok) {
     throw new Error(`${response.status} ${url}`);
   }

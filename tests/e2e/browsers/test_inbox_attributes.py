@@ -81,6 +81,17 @@ def test_another_value_is_another_user(page: Page, node: NotificationNode, name:
     wait_until(lambda: _users(node.hub) == [], why="without an address there is no connection")
 
 
+def test_backend_without_a_signed_in_user_ends_the_inbox(page: Page, node: NotificationNode) -> None:
+    _set(page, "token-url", "/token/ann")
+    _set(page, "url", "/")
+    _wait_for(page, "ann")
+    page.unroute("**/token/*")
+    page.route("**/token/*", lambda route: route.fulfill(status=401))
+    assert node.hub.request("POST", "/api/users/ann/disconnect")[0] == 200
+    page.wait_for_function("() => element.snapshot.state === 'failed'")
+    assert page.evaluate("() => element.snapshot.items") == []
+
+
 def test_new_token_of_the_same_user_keeps_the_connection(page: Page) -> None:
     _set(page, "token", token("ann"))
     _set(page, "url", "/")
