@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from support.direct_first import create_direct_app
 from support.small_hub import API_KEY, SmallHub
 from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
@@ -45,9 +46,10 @@ def hub() -> SmallHub:
     return SmallHub(Settings(api_keys=(SecretStr(API_KEY),), namespaces={"orders": Namespace()}))
 
 
-@pytest.fixture
-def url(hub: SmallHub) -> Iterator[str]:
-    server: BaseWSGIServer = make_server("127.0.0.1", 0, create_app(hub), threaded=True, request_handler=_Quiet)
+@pytest.fixture(params=[create_app, create_direct_app], ids=["flask", "direct"])
+def url(hub: SmallHub, request: pytest.FixtureRequest) -> Iterator[str]:
+    app = request.param(hub)
+    server: BaseWSGIServer = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"

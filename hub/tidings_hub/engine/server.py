@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tidings_hub.core.node_directory import NodeDirectory
     from tidings_hub.engine.application import Application, SseApplication
     from tidings_hub.engine.connection import Connection
+    from tidings_hub.engine.direct_requests import DirectApplication
     from tidings_hub.engine.protocols.http_request import RequestHead
 
 _GRANULARITY_MAX_S = 1.0
@@ -89,8 +90,7 @@ class EngineServer:
 
     def mount(self, path: str, application: Application, options: EngineOptions) -> None:
         """Serve Engine.IO at `path`, with or without its final slash. Call it before `start`."""
-        handler = EngineioHandler(Mount(self._context, application, options), path, self.relay)
-        self._mount(path, handler, options)
+        self._mount(path, EngineioHandler(Mount(self._context, application, options), path, self.relay), options)
 
     def mount_sse(self, path: str, application: SseApplication, options: EngineOptions) -> None:
         """Serve event streams at `path`. Call it before `start`."""
@@ -112,14 +112,14 @@ class EngineServer:
         *,
         workload_of: Callable[[str], Workload] = only_pages,
         shared: Mapping[str, EngineOptions] | None = None,
+        direct: DirectApplication | None = None,
     ) -> None:
-        """Pass all other requests to `app`. Call it before `start`. `workload_of`: the workload of a path.
+        """Pass all other requests to `app`, except those that `direct` answers. Call it before `start`.
 
-        `shared`: paths to which pages of other origins may send requests, by the origins of these options.
+        `workload_of`: the workload of a path. `shared`: paths that pages of other origins may request, by the origins
+        of these options.
         """
-        self._wsgi = WsgiHandler(
-            app, workload_of=workload_of, room=self.room, limits=self.limits, metrics=self.metrics, log=self.log
-        )
+        self._wsgi = WsgiHandler(app, self._context, workload_of=workload_of, direct=direct)
         self._routes |= {path: (self._wsgi, options) for path, options in (shared or {}).items()}
 
     def enable_relay(

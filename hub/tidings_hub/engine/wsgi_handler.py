@@ -1,4 +1,4 @@
-"""Pass all other requests to the WSGI application, one at a time per connection.
+"""Pass all other requests to the WSGI application, one at a time per connection. Some need no WSGI.
 
 The hub reads a request to its end before a greenlet sees it, and the pump writes the response. So no greenlet ever
 waits for a slow client.
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from tidings_hub import runtime
 from tidings_hub.engine.capacity.address_limit import AddressLimit
+from tidings_hub.engine.direct_requests import DirectApplication, DirectRequests
 from tidings_hub.engine.protocols import http_response
 from tidings_hub.engine.protocols.error_body import api_error_json
 from tidings_hub.engine.protocols.wsgi_response import BadWsgiResponse, checked_response
 from tidings_hub.log import log_rate_limited
 
 if TYPE_CHECKING:
-    from tidings_hub.engine.capacity.socket_room import SocketRoom
     from tidings_hub.engine.http_connection import HttpConnection
-    from tidings_hub.engine.limits import EngineLimits, EngineMetrics
+    from tidings_hub.engine.mount import EngineContext
     from tidings_hub.engine.protocols.http_request import RequestHead
 
 # Headers that describe the connection, or the transfer of a body that is already read.
@@ -79,6 +79,8 @@ _PROBES_PER_ADDRESS = 16
 
 
 _SERVED = (Workload.BACKENDS, Workload.PAGES, Workload.INBOX, Workload.NOTIFICATIONS)
+# Greenlets of backends that wait for the next request instead of ending. Their calls are the hub's own.
+_IDLE_GREENLETS = 64
 _OF_BACKENDS = (Workload.BACKENDS, Workload.NOTIFICATIONS)
 
 
@@ -90,44 +92,56 @@ def only_pages(_path: str) -> Workload:
 class WsgiHandler:
     """Runs a WSGI application in bounded pools of greenlets.
 
-    `workload_of`: the workload of a path. `room`: the room for sockets that serve requests.
+    `workload_of`: the workload of a path. `direct`: answers some requests instead.
     """
 
     def __init__(
         self,
         app: runtime.WsgiApp,
+        context: EngineContext,
         *,
         workload_of: Callable[[str], Workload],
-        room: SocketRoom,
-        limits: EngineLimits,
-        metrics: EngineMetrics,
-        log: logging.Logger,
+        direct: DirectApplication | None,
     ) -> None:
         self._workload_of = workload_of
-        self._room = room
-        room.wsgi = self
-        self._limits = limits
-        self._metrics = metrics
-        self._log = log
+        self._room = context.room
+        self._room.wsgi = self
+        self._limits = limits = context.limits
+        self._metrics = context.metrics
+        self._log = log = context.log
         self._server = runtime.WsgiServer(app, log=log)
         self._pools = {
-            workload: runtime.Pool(limits.wsgi_pool, limits.wsgi_queue, on_error=self._on_error) for workload in _SERVED
+            workload: runtime.Pool(
+                limits.wsgi_pool,
+                limits.wsgi_queue,
+                on_error=self._on_error,
+                idle_max=_IDLE_GREENLETS if workload is Workload.BACKENDS else 0,
+            )
+            for workload in _SERVED
         }
         self._served = tuple(self._pools.values())
+        self._direct: DirectRequests | None = None
+        if direct is not None:
+            backends = self._pools[Workload.BACKENDS]
+            self._direct = DirectRequests(direct, backends, limits=limits, discard=self._discard)
         self._pools[Workload.PROBES] = runtime.Pool(_PROBES, _PROBE_QUEUE, on_error=self._on_error)
         self._probes = AddressLimit(_PROBES_PER_ADDRESS)
 
     @property
     def running(self) -> int:
         """Number of requests without a response, waiting ones included."""
-        return sum(pool.unfinished for pool in self._pools.values())
+        return sum(pool.unfinished for pool in self._pools.values()) + self._joined
+
+    @property
+    def _joined(self) -> int:
+        return 0 if self._direct is None else self._direct.joined
 
     @property
     def served(self) -> int:
         """Number of requests without a response, except probes."""
         # Every new session reads it.
         backends, pages, inbox, notifications = self._served
-        return backends.unfinished + pages.unfinished + inbox.unfinished + notifications.unfinished
+        return backends.unfinished + pages.unfinished + inbox.unfinished + notifications.unfinished + self._joined
 
     def accept_body(self, _http_connection: HttpConnection, _head: RequestHead) -> int | None:
         """Return the limit of a body in bytes."""
@@ -149,6 +163,39 @@ class WsgiHandler:
             http_connection.extra_headers += http_response.retry_after_line()
             http_connection.refuse(503, api_error_json("full"), close=True)
             return
+        self._metrics.wsgi_requests += 1
+        if not self._handle_directly(http_connection, head, body, workload):
+            self._pass_to_wsgi(http_connection, head, body, workload)
+
+    def _handle_directly(
+        self, http_connection: HttpConnection, head: RequestHead, body: bytes, workload: Workload
+    ) -> bool:
+        """Answer without WSGI, now or later. Return False if this is not possible: then nothing has changed."""
+        direct = self._direct
+        if direct is None or http_connection.is_relayed:
+            return False
+        if workload is Workload.PROBES:
+            response = direct.respond(head)
+            if response is not None:
+                raw = response.render(keep_alive=head.keep_alive)
+                http_connection.detach()
+                http_connection.reattach(raw, keep_alive=head.keep_alive, is_probe=True)
+            return response is not None
+        if workload is not Workload.BACKENDS or not direct.accepts(head):
+            return False
+        http_connection.detach()
+        if not direct.submit(http_connection, body, keep_alive=head.keep_alive):
+            self._refuse(http_connection)
+        return True
+
+    def _refuse(self, http_connection: HttpConnection) -> None:
+        self._metrics.wsgi_refused += 1
+        response = _error_response(503, "full", http_response.retry_after_line())
+        http_connection.reattach(response, keep_alive=False)
+
+    def _pass_to_wsgi(
+        self, http_connection: HttpConnection, head: RequestHead, body: bytes, workload: Workload
+    ) -> None:
         address, remote = http_connection.address, http_connection.remote
         server = http_connection.server
         is_trusted = server.is_trusted_proxy(address[0])
@@ -156,12 +203,9 @@ class WsgiHandler:
         port = address[1] if remote == address[0] else 0
         request = runtime.WsgiRequest(raw, (remote, port), server.local_address, http_connection.secure)
         http_connection.detach()
-        self._metrics.wsgi_requests += 1
         serve = self._serve_probe if workload is Workload.PROBES else self._serve
         if not self._pools[workload].submit(serve, http_connection, request, workload):
-            self._metrics.wsgi_refused += 1
-            response = _error_response(503, "full", http_response.retry_after_line())
-            http_connection.reattach(response, keep_alive=False)
+            self._refuse(http_connection)
         elif workload is Workload.PROBES:
             self._probes.add(remote)
 
@@ -189,15 +233,19 @@ class WsgiHandler:
                 raw = checked_response(raw, is_head_method=is_head_method, keep_alive=keep_alive)
         except (TimeoutError, runtime.ResponseTooLarge, BadWsgiResponse, SystemExit) as error:
             # SystemExit: `sys.exit` in a view must not end the node.
-            self._count(error)
-            log_rate_limited(
-                *(self._log, logging.ERROR, f"wsgi {type(error).__name__}"),
-                *("a WSGI response was discarded: %s %s", type(error).__name__, error),
-            )
-            raw, keep_alive = b"", False
+            raw, keep_alive = self._discard(error), False
         if not raw:
             raw, keep_alive = _error_response(500, "internal"), False
         http_connection.reattach(raw, keep_alive=keep_alive, is_probe=workload is Workload.PROBES)
+
+    def _discard(self, error: BaseException) -> bytes:
+        """Count and log what ended a request. Return its response."""
+        self._count(error)
+        log_rate_limited(
+            *(self._log, logging.ERROR, f"wsgi {type(error).__name__}"),
+            *("a WSGI response was discarded: %s %s", type(error).__name__, error),
+        )
+        return _error_response(500, "internal")
 
     def _count(self, error: BaseException) -> None:
         if isinstance(error, TimeoutError):

@@ -51,6 +51,7 @@ from tidings_hub.socketio.inbox_events import InboxEvents
 from tidings_hub.socketio.server import HubServer
 from tidings_hub.supervised_task import SupervisedTask, WorkerErrors
 from tidings_hub.web.app import create_app
+from tidings_hub.web.direct import DirectApi
 from tidings_hub.web.inbox_views import INBOX_PATHS
 from tidings_hub.web.path_dispatcher import HubPaths
 from tidings_hub.web.sse import EventStreams
@@ -185,7 +186,9 @@ class Node:
             None if self._worker is None or self.engine.relay is None else WorkerAggregation(app, self.engine.relay)
         )
         shared = dict.fromkeys(INBOX_PATHS, engine_options(settings)) if self.hub.inbox.has_service else {}
-        self.engine.mount_wsgi(aggregation or app, workload_of=hub_paths.workload_of, shared=shared)
+        self.engine.mount_wsgi(
+            aggregation or app, workload_of=hub_paths.workload_of, shared=shared, direct=DirectApi(self.api)
+        )
 
     def start(self) -> int:
         """Start to serve; returns the port."""

@@ -47,6 +47,12 @@ from tidings_hub.web.schemas import check_user
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+def health_response(hub: NodeApi) -> Response:
+    """The response of a process that answers requests. Never waits."""
+    insecure = hub.settings.insecure_options()
+    return json_response(HealthResponse.model_validate({**hub.health(), "status": "ok", "insecure": insecure}))
+
+
 class Api:
     """The HTTP API of one node. Each method answers the current Flask request."""
 
@@ -201,10 +207,7 @@ class Api:
 
     def healthz(self) -> Response:
         """Return 200 while the process answers requests."""
-        insecure = self._hub.settings.insecure_options()
-        return json_response(
-            HealthResponse.model_validate({**self._hub.health(), "status": "ok", "insecure": insecure})
-        )
+        return health_response(self._hub)
 
     def readyz(self) -> Response:
         """Return 200 if publications flow through this node, and 503 if not."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
 from hashlib import sha256
 
 from flask import Request
 
 from tidings.errors import Forbidden, Unauthorized
+from tidings_hub.config.settings import Settings
 from tidings_hub.core.access import Origins
 from tidings_hub.engine.protocols.http_host import hostname, is_loopback_name
 from tidings_hub.metrics import Metrics
@@ -19,19 +19,24 @@ _SAME_ORIGIN = Origins()
 class ApiKeys:
     """The API keys of a node. Several keys can be valid, so that one can be rotated while the other is in use.
 
-    `allow_keyless`: if there are no keys, programs on this machine may use the API (`--dev`), and pages of `origins`.
+    With `--dev` and without keys, programs on this machine may use the API, and pages of `origins`.
     """
 
-    def __init__(self, keys: Iterable[str], *, allow_keyless: bool, origins: Origins, metrics: Metrics) -> None:
-        self._allow_keyless = allow_keyless
-        self._origins = origins
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._allow_keyless = settings.dev
+        self._origins = settings.origin_policy()
         self._metrics = metrics
-        self.replace(keys)
+        self._replace(settings)
 
-    def replace(self, keys: Iterable[str]) -> None:
-        """Accept only `keys` from now on."""
+    def update(self, settings: Settings) -> None:
+        """Accept only the keys of `settings` from now on. SIGHUP replaces the settings."""
+        if settings.api_keys is not self._keys:
+            self._replace(settings)
+
+    def _replace(self, settings: Settings) -> None:
+        self._keys = settings.api_keys
         # All digests have the same length, so that the time of a comparison does not depend on the length of a key.
-        self._digests = [sha256(key.encode()).digest() for key in keys]
+        self._digests = [sha256(key.get_secret_value().encode()).digest() for key in self._keys]
         self.required = bool(self._digests) or not self._allow_keyless
 
     def check(self, request: Request) -> None:
@@ -44,14 +49,19 @@ class ApiKeys:
         if not self.required:
             self._check_local(request)
             return
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        # Werkzeug decodes header bytes as Latin-1.
+        authorization = request.headers.get("Authorization", "")
+        if not self.accepts(authorization):
+            self._metrics.api_unauthorized += 1
+            scheme, _, key = authorization.partition(" ")
+            raise Unauthorized(self._advice(is_sent=scheme.lower() == "bearer" and bool(key.strip())))
+
+    def accepts(self, authorization: str) -> bool:
+        """Whether an Authorization header, decoded as Latin-1, has a key of this node."""
+        scheme, _, key = authorization.partition(" ")
         digest = sha256(key.strip().encode("latin-1", "replace")).digest()
         # Always compare with all keys, so that the response time does not depend on which key matched.
-        matches = sum(hmac.compare_digest(digest, known_digest) for known_digest in self._digests)
-        if scheme.lower() != "bearer" or not matches:
-            self._metrics.api_unauthorized += 1
-            raise Unauthorized(self._advice(is_sent=scheme.lower() == "bearer" and bool(key.strip())))
+        matches = sum([hmac.compare_digest(digest, known_digest) for known_digest in self._digests])
+        return bool(matches) and scheme.lower() == "bearer"
 
     def _check_local(self, request: Request) -> None:
         """Refuse the requests of foreign pages. A browser sends their POSTs without JSON to every address.

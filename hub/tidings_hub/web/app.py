@@ -29,21 +29,11 @@ def create_app(hub: NodeApi) -> Flask:
     app = Flask(__name__, static_folder="static" if settings.dev else None)
     # `//api/publish` is not found. With merged slashes Flask would redirect it to `/api/publish`.
     app.url_map.merge_slashes = False
-    keys = ApiKeys(
-        (key.get_secret_value() for key in settings.api_keys),
-        allow_keyless=settings.dev,
-        origins=settings.origin_policy(),
-        metrics=hub.metrics,
-    )
+    keys = ApiKeys(settings, hub.metrics)
     routes_by_name = {route.name: route for route in ROUTES}
-    current_keys = settings.api_keys
 
     def check_request() -> None:
-        nonlocal current_keys
-        if hub.settings.api_keys is not current_keys:
-            # SIGHUP replaced the settings.
-            current_keys = hub.settings.api_keys
-            keys.replace(key.get_secret_value() for key in current_keys)
+        keys.update(hub.settings)
         # This runs before Flask raises 404, so a caller without a key does not learn which addresses exist.
         if needs_key(request.path):
             keys.check(request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from tidings.errors import BadChannel, BadEvent, BadRequest, TidingsError, TooLarge
 from tidings.publishers.base import OWN_ID_S, OutgoingPublication
@@ -23,6 +23,9 @@ from tidings_hub.web.response_models import BatchResults, ChannelResults, ErrorD
 _SEARCHED_MAX = 1_000
 
 
+PublishResponse: TypeAlias = ReceiptResponse | ChannelResults | BatchResults
+
+
 @dataclass(frozen=True, slots=True)
 class PublishItem:
     """The publications of one object in a request. `is_per_channel`: the response has one result per channel."""
@@ -31,7 +34,57 @@ class PublishItem:
     is_per_channel: bool
 
 
-def publish(hub: NodeApi, body: object, *, report: bool = False) -> ReceiptResponse | ChannelResults | BatchResults:
+@dataclass(frozen=True, slots=True)
+class PublishRequest:
+    """A request whose publications are not published yet. `items`: in order; an item that is wrong is its error."""
+
+    items: list[PublishItem | TidingsError]
+    publications: list[OutgoingPublication]
+    is_array: bool
+
+    def response(self, hub: NodeApi, results: Sequence[Receipt | TidingsError]) -> PublishResponse:
+        """The response, from the result of each publication.
+
+        Raises:
+            TidingsError: the single object could not be published.
+        """
+        for publication, result in zip(self.publications, results, strict=True):
+            if publication.wants_report and isinstance(result, Receipt):
+                hub.open_report(publication.channel, result)
+        if self.is_array:
+            remaining = iter(results)
+            return BatchResults(results=[_item_result(item, remaining) for item in self.items])
+        item = self.items[0]
+        if isinstance(item, PublishItem) and item.is_per_channel:
+            return ChannelResults(results=[_channel_result(result) for result in results])
+        if isinstance(results[0], TidingsError):
+            raise results[0]
+        return _receipt_response(results[0])
+
+
+def read_request(hub: NodeApi, body: object, *, report: bool = False) -> PublishRequest:
+    """Parse the body of a request. `report`: keep a delivery report for each publication.
+
+    Raises:
+        TidingsError: a single object is wrong, or the body is neither an object nor an array.
+        TooLarge: more than `max_batch` publications.
+    """
+    items: list[PublishItem | TidingsError]
+    if not isinstance(body, list):
+        items = [_parse_item(hub, body, report=report)]
+    elif not body:
+        raise BadRequest("the array is empty; send at least one publication")
+    elif len(body) > hub.settings.max_batch:
+        _reject_batch(hub, len(body))
+    else:
+        items = [_parse_item_or_error(hub, value, report=report) for value in body]
+    publications = [publication for item in items if isinstance(item, PublishItem) for publication in item.publications]
+    if len(publications) > hub.settings.max_batch:
+        _reject_batch(hub, len(publications))
+    return PublishRequest(items, publications, isinstance(body, list))
+
+
+def publish(hub: NodeApi, body: object, *, report: bool = False) -> PublishResponse:
     """Publish the contents of a request body, in one round trip to the broker.
 
     `report`: keep a delivery report for each publication. The result depends on the body:
@@ -44,36 +97,8 @@ def publish(hub: NodeApi, body: object, *, report: bool = False) -> ReceiptRespo
         TidingsError: a single object could not be published, or the body is neither an object nor an array.
         TooLarge: more than `max_batch` publications; none of them was published.
     """
-    if isinstance(body, list):
-        return _publish_batch(hub, body, report=report)
-    item = _parse_item(hub, body, report=report)
-    results = _publish_all(hub, item.publications)
-    if item.is_per_channel:
-        return ChannelResults(results=[_channel_result(result) for result in results])
-    if isinstance(results[0], TidingsError):
-        raise results[0]
-    return _receipt_response(results[0])
-
-
-def _publish_batch(hub: NodeApi, body: list[object], *, report: bool) -> BatchResults:
-    if not body:
-        raise BadRequest("the array is empty; send at least one publication")
-    if len(body) > hub.settings.max_batch:
-        _reject_batch(hub, len(body))
-    items = [_parse_item_or_error(hub, value, report=report) for value in body]
-    publications = [publication for item in items if isinstance(item, PublishItem) for publication in item.publications]
-    results = iter(_publish_all(hub, publications))
-    return BatchResults(results=[_item_result(item, results) for item in items])
-
-
-def _publish_all(hub: NodeApi, publications: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
-    if len(publications) > hub.settings.max_batch:
-        _reject_batch(hub, len(publications))
-    results = hub.publish(publications) if publications else []
-    for publication, result in zip(publications, results, strict=True):
-        if isinstance(result, Receipt) and publication.wants_report:
-            hub.open_report(publication.channel, result)
-    return results
+    request = read_request(hub, body, report=report)
+    return request.response(hub, hub.publish(request.publications) if request.publications else [])
 
 
 def _reject_batch(hub: NodeApi, size: int) -> NoReturn:

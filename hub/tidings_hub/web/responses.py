@@ -76,7 +76,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(TidingsError, error_response)
     app.register_error_handler(HTTPException, _on_http_error)
     app.register_error_handler(Exception, _on_unexpected_error)
-    app.after_request(_add_headers)
+    app.after_request(lambda response: add_headers(response, request.endpoint))
 
 
 def _on_http_error(error: HTTPException) -> Response:
@@ -99,15 +99,16 @@ def _on_unexpected_error(error: Exception) -> Response:
     return error_response(Internal())
 
 
-def _add_headers(response: Response) -> Response:
+def add_headers(response: Response, endpoint: str | None) -> Response:
+    """Add the headers that every response has. `endpoint`: the name of the address; None: there is none."""
     headers = response.headers
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers["X-Frame-Options"] = "DENY"
     # Pages of other origins may load the SDK.
-    headers["Cross-Origin-Resource-Policy"] = "cross-origin" if request.endpoint == "sdk" else "same-origin"
+    headers["Cross-Origin-Resource-Policy"] = "cross-origin" if endpoint == "sdk" else "same-origin"
     headers["Cross-Origin-Opener-Policy"] = "same-origin"
     headers.setdefault("Content-Security-Policy", _POLICY)
-    if request.endpoint not in {"static", "sdk"}:
+    if endpoint not in {"static", "sdk"}:
         headers["Cache-Control"] = "no-store"
     return response

@@ -5,7 +5,8 @@ Schemathesis generates every example from `/api/openapi.json`, with all checks e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,19 +15,21 @@ from flask import Flask
 from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 
+from support.direct_first import DirectFirst, create_direct_app
 from support.notification_node import NotificationNode
 from support.ports import free_port
 from support.processes.hub import SECRET
 from support.small_hub import API_KEY, SmallHub
 from tidings_hub.config.settings import Settings
+from tidings_hub.services.api import NodeApi
 from tidings_hub.web.app import create_app
 
 _BEARER = {"Authorization": f"Bearer {API_KEY}"}
 
 
-def _app(*, dev: bool, **more: Any) -> Flask:
+def _app(*, dev: bool, create: Callable[[NodeApi], Flask] = create_app, **more: Any) -> Flask:
     settings = Settings.model_validate({"dev": dev, "api_keys": [] if dev else [API_KEY], **more})
-    return create_app(SmallHub(settings))
+    return create(SmallHub(settings))
 
 
 # The API rejects an array over `maxItems` with 413. Schemathesis does not expect this status by default.
@@ -34,6 +37,8 @@ _CONFIG = SchemathesisConfig.from_dict(
     {"checks": {"negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 406, 413, 415]}}}
 )
 _guarded_api = schemathesis.openapi.from_wsgi("/api/openapi.json", _app(dev=False), config=_CONFIG, headers=_BEARER)
+_direct_app = _app(dev=False, create=create_direct_app)
+_direct_api = schemathesis.openapi.from_wsgi("/api/openapi.json", _direct_app, config=_CONFIG, headers=_BEARER)
 _open_api = schemathesis.openapi.from_wsgi("/api/openapi.json", _app(dev=True), config=_CONFIG)
 
 
@@ -50,6 +55,18 @@ _settings = settings(max_examples=30, deadline=None, derandomize=True, suppress_
 @_settings
 def test_api_matches_its_description_with_keys(case: schemathesis.Case[Any]) -> None:
     case.call_and_validate(headers=_BEARER)
+
+
+@_direct_api.include(path_regex="publish|healthz").parametrize()
+@_settings
+def test_api_matches_its_description_without_flask(case: schemathesis.Case[Any]) -> None:
+    case.call_and_validate(headers=_BEARER)
+
+
+def test_requests_without_flask_were_among_them() -> None:
+    assert isinstance(_direct_app.wsgi_app, DirectFirst)
+    counts = Counter(_direct_app.wsgi_app.direct_paths)
+    assert min(counts["/api/publish"], counts["/healthz"]) > 0
 
 
 @_open_api.parametrize()

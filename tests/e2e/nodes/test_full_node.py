@@ -167,9 +167,9 @@ def test_probes_of_one_address_leave_room_for_those_of_others(tmp_path: Path) ->
         hub.pause()
         flood = [RawClient(hub.port, address="127.0.0.2") for _ in range(300)]
         for client in flood:
-            client.send_request("GET", "/healthz")
+            client.send_request("GET", "/readyz")
         supervisor = RawClient(hub.port)
-        supervisor.send_request("GET", "/healthz")
+        supervisor.send_request("GET", "/readyz")
         hub.resume()
         assert supervisor.response().status == 200
         statuses = Counter(client.response().status for client in flood)

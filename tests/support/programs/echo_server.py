@@ -12,7 +12,7 @@ runtime.patch()
 
 import logging  # noqa: E402
 import sys  # noqa: E402
-from collections.abc import Callable, Iterable  # noqa: E402
+from collections.abc import Callable, Iterable, Sequence  # noqa: E402
 from dataclasses import fields  # noqa: E402
 from ipaddress import ip_network  # noqa: E402
 from typing import Any  # noqa: E402
@@ -25,8 +25,10 @@ from tidings_hub.core.node_directory import NodeDirectory  # noqa: E402
 from tidings_hub.core.relay_stamp import stamp_key  # noqa: E402
 from tidings_hub.engine.application import HandshakeRequest  # noqa: E402
 from tidings_hub.engine.connection import Connection  # noqa: E402
+from tidings_hub.engine.direct_requests import DirectResponse  # noqa: E402
 from tidings_hub.engine.fanout import deliver  # noqa: E402
 from tidings_hub.engine.limits import AnyOrigin, EngineLimits, EngineOptions  # noqa: E402
+from tidings_hub.engine.protocols.http_request import RequestHead  # noqa: E402
 from tidings_hub.engine.server import EngineServer  # noqa: E402
 from tidings_hub.engine.sse_stream import SseStream  # noqa: E402
 from tidings_hub.engine.wsgi_handler import Workload  # noqa: E402
@@ -181,6 +183,39 @@ def web(environ: dict[str, Any], start_response: Callable[..., object]) -> Itera
     return [text]
 
 
+class Direct:
+    """Answers `/direct`, and `GET /healthz`, without WSGI. A response states how many were answered together."""
+
+    group_max = 3
+
+    def respond(self, head: RequestHead) -> DirectResponse | None:
+        """Answer the probe."""
+        return self._response(b"direct") if (head.method, head.path) == ("GET", "/healthz") else None
+
+    def accepts(self, head: RequestHead) -> bool:
+        """Whether it is no query."""
+        return head.path == "/direct" and not head.query
+
+    def read(self, body: bytes) -> bytes:
+        """Return the body as it is."""
+        return body
+
+    def respond_all(self, requests: Sequence[bytes]) -> list[DirectResponse]:
+        """Answer the requests, later if one of them says so."""
+        if b"slow" in requests:
+            runtime.sleep(0.3)
+        if b"hang" in requests:
+            runtime.sleep(60)
+        return [
+            self._response(b"x" * 2_000_000 if body == b"large" else b"%d %b" % (len(requests), body))
+            for body in requests
+        ]
+
+    @staticmethod
+    def _response(body: bytes) -> DirectResponse:
+        return DirectResponse(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(body), body)
+
+
 def _options(words: list[str]) -> tuple[EngineLimits, EngineOptions, set[str]]:
     options = dict(word[2:].split("=", 1) for word in words if "=" in word)
     flags = {word[2:] for word in words if "=" not in word}
@@ -207,7 +242,12 @@ def main(words: list[str]) -> None:
     echo = Echo(metrics, silent="silent" in flags)
     server.mount("/engine.io/", echo, options)
     server.mount_sse("/sse", Streams(metrics, silent=False), options)
-    server.mount_wsgi(web, workload_of=lambda path: Workload.PROBES if path == "/healthz" else Workload.PAGES)
+    workloads = {"/healthz": Workload.PROBES, "/direct": Workload.BACKENDS}
+    server.mount_wsgi(
+        web,
+        workload_of=lambda path: workloads.get(path, Workload.PAGES),
+        direct=Direct() if "direct" in flags else None,
+    )
     if "relay" in flags:
         nodes = NodeDirectory("n1-", {}, silent_s=1)
         server.enable_relay(nodes, [stamp_key("echo")], request_refresh=lambda: None, cluster_time_s=runtime.unix_s)
