@@ -81,7 +81,7 @@ class Metrics:
     http_unread: int = _counter("Client sockets closed because of answer_timeout_s")
     http_idle: int = _counter("Client sockets closed because of keep_alive_s")
     closes_cut: int = _counter("Client sockets cut off because of close_linger_s")
-    wsgi_requests: int = _counter("HTTP requests handed to Flask")
+    wsgi_requests: int = _counter("HTTP requests handed to Flask, or answered in its place")
     wsgi_refused: int = _counter("HTTP requests refused because of wsgi_requests and wsgi_queue")
     wsgi_timeouts: int = _counter("HTTP requests aborted because of wsgi_timeout_s")
     wsgi_too_large: int = _counter("HTTP responses aborted because of wsgi_response_max_bytes")

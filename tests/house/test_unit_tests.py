@@ -30,7 +30,7 @@ TESTED_BY = {
             "engine/listener",
             "engine/response_socket",
         ),
-        *("engine/refused_origin", "engine/sse_handler", "engine/wsgi_handler"),
+        *("engine/refused_origin", "engine/sse_handler", "engine/requests/wsgi_handler"),
     },
     "tests/conformance/test_full.py": {"engine/capacity/socket_room", "engine/capacity/waiting_tiers"},
     "tests/conformance/test_engineio.py": {
@@ -44,6 +44,7 @@ TESTED_BY = {
         ),
         *("engine/poll_response_cache", "engine/server", "engine/upgrade"),
     },
+    "tests/conformance/test_direct_requests.py": {"engine/requests/direct_requests"},
     "tests/conformance/test_priority.py": {"engine/capacity/priority_sockets"},
     "tests/conformance/test_repeated_polls.py": {"engine/poll_handler"},
     "tests/unit/tidings_hub/services/test_permissions.py": {"core/rates/user_rates"},

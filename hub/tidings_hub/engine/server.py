@@ -19,17 +19,17 @@ from tidings_hub.engine.protocols.error_body import error_json
 from tidings_hub.engine.pump import Pump
 from tidings_hub.engine.refused_origin import log_refused_host, log_refused_origin, refuse_origin
 from tidings_hub.engine.relay.relay import Relay
+from tidings_hub.engine.requests.wsgi_handler import Workload, WsgiHandler, only_pages
 from tidings_hub.engine.sse_handler import SseHandler
 from tidings_hub.engine.timing_wheel import TimedEntry, TimingWheel
 from tidings_hub.engine.trusted_proxies import TrustedProxies
-from tidings_hub.engine.wsgi_handler import Workload, WsgiHandler, only_pages
 
 if TYPE_CHECKING:
     from tidings_hub.core.node_directory import NodeDirectory
     from tidings_hub.engine.application import Application, SseApplication
     from tidings_hub.engine.connection import Connection
-    from tidings_hub.engine.direct_requests import DirectApplication
     from tidings_hub.engine.protocols.http_request import RequestHead
+    from tidings_hub.engine.requests.direct_requests import DirectApplication
 
 _GRANULARITY_MAX_S = 1.0
 _GRANULARITY_MIN_S = 0.005

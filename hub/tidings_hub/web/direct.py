@@ -17,12 +17,12 @@ from flask import Response
 from tidings.errors import Internal, TidingsError
 from tidings.receipts import Receipt
 from tidings_hub.core.strict_json import loads
-from tidings_hub.engine.direct_requests import DirectResponse
 from tidings_hub.engine.protocols.http_request import RequestHead
+from tidings_hub.engine.requests.direct_requests import DirectResponse
 from tidings_hub.services.api import NodeApi
 from tidings_hub.web.api import health_response
 from tidings_hub.web.api_keys import ApiKeys
-from tidings_hub.web.publishing import PublishRequest, read_request
+from tidings_hub.web.publishing import UnsentPublications, read_request
 from tidings_hub.web.responses import add_headers, error_response, json_response, log
 
 # Requests whose publications take one round trip to the broker.
@@ -46,7 +46,7 @@ _JSON_TYPES: Final = frozenset({
 
 
 class DirectApi:
-    """Implements `engine.direct_requests.DirectApplication` for the HTTP API of one node."""
+    """Implements `engine.requests.direct_requests.DirectApplication` for the HTTP API of one node."""
 
     def __init__(self, hub: NodeApi) -> None:
         self._hub = hub
@@ -75,7 +75,7 @@ class DirectApi:
         self._keys.update(settings)
         return self._keys.required and self._keys.accepts(headers.get("authorization", ""))
 
-    def read(self, body: bytes) -> PublishRequest | TidingsError:
+    def read(self, body: bytes) -> UnsentPublications | TidingsError:
         """Parse the body of a request that `accepts` has accepted. An error is its response."""
         try:
             return read_request(self._hub, loads(body))
@@ -84,28 +84,30 @@ class DirectApi:
         except Exception as error:  # noqa: BLE001 - as for Flask: any error ends this request alone
             return _unexpected(error)
 
-    def respond_all(self, requests: Sequence[PublishRequest | TidingsError]) -> list[DirectResponse]:
+    def respond_all(self, requests: Sequence[UnsentPublications | TidingsError]) -> list[DirectResponse]:
         """Publish the contents of these requests in one round trip to the broker, in order. Waits for it."""
         publications = [
             publication
             for request in requests
-            if isinstance(request, PublishRequest)
+            if isinstance(request, UnsentPublications)
             for publication in request.publications
         ]
         try:
             results = self._hub.publish(publications) if publications else []
         except Exception as error:  # noqa: BLE001 - as for Flask
             failure = error if isinstance(error, TidingsError) else _unexpected(error)
-            return [self._error(failure if isinstance(request, PublishRequest) else request) for request in requests]
+            return [
+                self._error(failure if isinstance(request, UnsentPublications) else request) for request in requests
+            ]
         responses, remaining = [], iter(results)
         for request in requests:
-            if isinstance(request, PublishRequest):
+            if isinstance(request, UnsentPublications):
                 responses.append(self._response(request, list(islice(remaining, len(request.publications)))))
             else:
                 responses.append(self._error(request))
         return responses
 
-    def _response(self, request: PublishRequest, results: Sequence[Receipt | TidingsError]) -> DirectResponse:
+    def _response(self, request: UnsentPublications, results: Sequence[Receipt | TidingsError]) -> DirectResponse:
         try:
             content = request.response(self._hub, results).model_dump_json().encode()
         except TidingsError as error:

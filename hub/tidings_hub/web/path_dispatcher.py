@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from tidings_hub.engine.wsgi_handler import Workload
+from tidings_hub.engine.requests.wsgi_handler import Workload
 from tidings_hub.web.inbox_views import INBOX_PATHS
 from tidings_hub.web.pusher import pusher_paths
 from tidings_hub.web.sdk import NAMES

@@ -35,7 +35,7 @@ class PublishItem:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishRequest:
+class UnsentPublications:
     """A request whose publications are not published yet. `items`: in order; an item that is wrong is its error."""
 
     items: list[PublishItem | TidingsError]
@@ -62,7 +62,7 @@ class PublishRequest:
         return _receipt_response(results[0])
 
 
-def read_request(hub: NodeApi, body: object, *, report: bool = False) -> PublishRequest:
+def read_request(hub: NodeApi, body: object, *, report: bool = False) -> UnsentPublications:
     """Parse the body of a request. `report`: keep a delivery report for each publication.
 
     Raises:
@@ -81,7 +81,7 @@ def read_request(hub: NodeApi, body: object, *, report: bool = False) -> Publish
     publications = [publication for item in items if isinstance(item, PublishItem) for publication in item.publications]
     if len(publications) > hub.settings.max_batch:
         _reject_batch(hub, len(publications))
-    return PublishRequest(items, publications, isinstance(body, list))
+    return UnsentPublications(items, publications, isinstance(body, list))
 
 
 def publish(hub: NodeApi, body: object, *, report: bool = False) -> PublishResponse:

@@ -25,13 +25,13 @@ from tidings_hub.core.node_directory import NodeDirectory  # noqa: E402
 from tidings_hub.core.relay_stamp import stamp_key  # noqa: E402
 from tidings_hub.engine.application import HandshakeRequest  # noqa: E402
 from tidings_hub.engine.connection import Connection  # noqa: E402
-from tidings_hub.engine.direct_requests import DirectResponse  # noqa: E402
 from tidings_hub.engine.fanout import deliver  # noqa: E402
 from tidings_hub.engine.limits import AnyOrigin, EngineLimits, EngineOptions  # noqa: E402
 from tidings_hub.engine.protocols.http_request import RequestHead  # noqa: E402
+from tidings_hub.engine.requests.direct_requests import DirectResponse  # noqa: E402
+from tidings_hub.engine.requests.wsgi_handler import Workload  # noqa: E402
 from tidings_hub.engine.server import EngineServer  # noqa: E402
 from tidings_hub.engine.sse_stream import SseStream  # noqa: E402
-from tidings_hub.engine.wsgi_handler import Workload  # noqa: E402
 
 CONFORMANCE: dict[str, object] = {
     "ping_interval_ms": 300,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidings_hub.engine.wsgi_handler import Workload
+from tidings_hub.engine.requests.wsgi_handler import Workload
 from tidings_hub.web.path_dispatcher import HubPaths
 
 

@@ -17,8 +17,8 @@ from tidings_hub.engine.protocols.http_request import RequestHead, parse_head
 from tidings_hub.engine.relay.relay import Relay, request_bytes
 from tidings_hub.engine.relay.splice import Splice
 from tidings_hub.engine.relay.upstream import Upstream, connect
+from tidings_hub.engine.requests.wsgi_handler import request_bytes as wsgi_request_bytes
 from tidings_hub.engine.server import EngineServer
-from tidings_hub.engine.wsgi_handler import request_bytes as wsgi_request_bytes
 
 TARGET = "/socket.io/?EIO=4&transport=polling&sid=n2"
 STAMP = "1 n2 5 203.0.113.9 http shop.example 00"

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from tidings_hub import runtime
 from tidings_hub.engine.capacity.address_limit import AddressLimit
-from tidings_hub.engine.direct_requests import DirectApplication, DirectRequests
 from tidings_hub.engine.protocols import http_response
 from tidings_hub.engine.protocols.error_body import api_error_json
 from tidings_hub.engine.protocols.wsgi_response import BadWsgiResponse, checked_response
+from tidings_hub.engine.requests.direct_requests import DirectApplication, DirectRequests
 from tidings_hub.log import log_rate_limited
 
 if TYPE_CHECKING:
