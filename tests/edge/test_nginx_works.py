@@ -228,6 +228,8 @@ def test_sdk_is_served_beside_a_folder_of_own_files(served: NginxServer) -> None
             return response.status, response.read(), response.getheader("Content-Encoding")
 
         assert get("/static/own.css")[:2] == (200, b"p { color: red }")
+        status, body, _ = get("/static/of-the-application.css")
+        assert (status, "X-Forwarded-For" in dict(json.loads(body))) == (200, True)
         for name in NAMES:
             assert get(f"/{name}")[:2] == (200, (VENDOR / name).read_bytes())
         assert get("/tidings.js", "gzip")[2] == "gzip"
