@@ -150,7 +150,7 @@ class ServiceProcess:
 
     def readiness(self) -> tuple[bool, dict[str, object]]:
         """Whether the service can store notifications, and the state of each part."""
-        database_error = self._parts.sweeper.database_error()
+        database_error = self._parts.sweeper.database_error() or self._parts.writer.store_error()
         is_relaying, is_draining = self._relay_thread.is_alive(), self._stop_requested.is_set()
         checks: dict[str, object] = {
             "database": database_error or "ok",
