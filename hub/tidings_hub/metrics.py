@@ -168,6 +168,7 @@ class Metrics:
     recoveries: int = _counter("Channels recovered completely")
     recoveries_failed: int = _counter("Channels answered with recovered: false")
     recoveries_deferred: int = _counter("Recoveries that waited for another read because of recovery_round_max_bytes")
+    histories_deferred: int = _counter("Reads of history that waited for others because of recovery_round_max_bytes")
     recovered_publications: int = _counter("Publications delivered by recovery")
     held_overflows: int = _counter("Recoveries abandoned because of hold_max")
     histories: int = _counter("History pages read")

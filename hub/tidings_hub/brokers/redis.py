@@ -50,6 +50,7 @@ from tidings_hub.brokers.health.eviction import read_eviction_policy
 from tidings_hub.brokers.health.guarded_publisher import GuardedPublisher
 from tidings_hub.brokers.health.namespace_rules import NamespaceRules
 from tidings_hub.brokers.health.rule_restoring_publisher import RuleRestoringPublisher
+from tidings_hub.brokers.herd.history_reads import HistoryReads
 from tidings_hub.brokers.herd.shared_lookups import Lookup
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
@@ -111,6 +112,7 @@ class RedisBroker:
         # The reader blocks while it waits for replies, so it has its own pool.
         self._reader_commands = RedisCommands(self._address, timeout_s=limits.timeout_s, metrics=self._metrics)
         self._interests = Interests(early_max=self._limits.early_max)
+        self._history_reads = HistoryReads(limits, self._metrics)
         self._query_guard = CallGuard("queries", self._metrics, timeout_s=limits.timeout_s)
         self.rules = NamespaceRules(self._keys, self._commands, limits)
         publisher = RuleRestoringPublisher(self._publisher, lambda _channel: self.rules)
@@ -240,7 +242,7 @@ class RedisBroker:
         """See `Broker.history`."""
         bounds = limit, self._limits.recovery_max_bytes, self._limits.message_max_bytes
         packed = pack_history(self._keys, channel, since, bounds, newest=newest)
-        with self._query_guard.call():
+        with self._history_reads.slot(), self._query_guard.call():
             (reply,) = self._commands.run(packed, 1, (history_script(),))
         return read_history(channel, reply, self._limits)
 

@@ -34,7 +34,8 @@ class RecoverySettings(SettingsModel):
     )
     recovery_round_max_bytes: int = setting(
         16_777_216,
-        "Bytes read from the broker at a time for all clients that recover; at least `recovery_max_bytes`",
+        "Bytes read from the broker at a time for all clients that recover, and as many for those that request"
+        " history; at least `recovery_max_bytes`",
         ge=65_536,
         le=1_073_741_824,
         policy="read for the other clients after these",
