@@ -201,8 +201,8 @@ class NotificationStream:
 
     def _checked_all(self, reply: Any) -> None:
         """Check a reply in a transaction. That of EXEC has the replies of the commands."""
-        for each in (reply, *(reply if isinstance(reply, list) else ())):
-            self._checked(each)
+        for part in (reply, *(reply if isinstance(reply, list) else ())):
+            self._checked(part)
 
     def _checked(self, reply: Any) -> Any:
         if isinstance(reply, Exception):

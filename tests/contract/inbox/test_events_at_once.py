@@ -273,11 +273,11 @@ def test_events_of_one_user_in_one_batch_are_in_order(services: Services) -> Non
 
 
 def test_threads_of_two_services_keep_the_order_of_each_user(services: Services) -> None:
-    users, each = ("7", "8", "9"), 8
+    users, batch_count = ("7", "8", "9"), 8
     both = [services.new(), services.new()] if services.bench.database.is_postgresql else [services.new()]
 
     def work(service: Service) -> None:
-        for number in range(each):
+        for number in range(batch_count):
             service.store(notification(user=users[number % 3]), notification(user=users[(number + 1) % 3]))
             service.inbox.mark_all(users[number % 3], "read", service.now_ms)
 
