@@ -28,6 +28,7 @@ from tidings.redis_client.keys import RedisKeys
 from tidings.wire.cursor import Cursor
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.brokers.redis import RedisBroker
+from tidings_hub.brokers.repair import LOOKUP_CHUNK
 from tidings_hub.core.recovery import Gap, missed_since
 from tidings_hub.core.session_records import ClaimedSession, RecordOperation, SessionRecord, WriteResult
 from tidings_hub.metrics import Metrics
@@ -285,6 +286,28 @@ class TestOutages:
         wait_until(lambda: scene.metrics.broker_channels_unverified == 0)
         assert scene.sink.losses == []
         scene.settle(*channels)
+
+    def test_part_of_a_repair_is_delivered_before_the_next_one_is_read(self, build: Build) -> None:
+        """Otherwise all parts would be in memory at the same time, each with `repair_max_bytes`."""
+        scene = build(limits=replace(LIMITS, repair_first=1)).connected()
+        channels = [f"orders:{number}" for number in range(LOOKUP_CHUNK + 101)]
+        scene.subscribe(*channels)
+        for channel in channels:
+            scene.publish(channel)
+        wait_until(lambda: len(scene.sink.publications) == len(channels))
+        scene.proxy.refuse()
+        wait_until(lambda: not scene.broker.state().connected)
+        # All but the first channel to be repaired, which has the newest publication.
+        late = channels[:-1]
+        for channel in late:
+            scene.publish(channel)
+        scene.proxy.accept_again()
+        wait_until(lambda: len(scene.sink.publications) == len(channels) + len(late))
+        repaired = [item.channel for item in scene.sink.publications[len(channels) :]]
+        # Those with the newest publications first; in each part in order of seq.
+        assert repaired == late[-LOOKUP_CHUNK:] + late[:-LOOKUP_CHUNK]
+        assert scene.sink.losses == []
+        scene.settle(channels[0], channels[-1])
 
     def test_cursor_beyond_a_channel_that_is_repaired_later_is_doubted(self, build: Build) -> None:
         """A client may receive the later publication, disconnect, and return with a cursor that claims too much."""

@@ -202,11 +202,14 @@ class Repairs:
                 return
 
     def _catch_up(self, behind: Mapping[str, int]) -> None:
-        """Repair channels whose publications never arrived, up to the given seqs."""
+        """Repair channels whose publications never arrived, up to the given seqs.
+
+        Each part is delivered before the next one is read, so `repair_max_bytes` bounds what is in memory.
+        """
         channels = list(behind)
-        repaired: list[Publication] = []
-        lost: list[str] = []
         for start in range(0, len(channels), LOOKUP_CHUNK):
+            repaired: list[Publication] = []
+            lost: list[str] = []
             snapshot = self.lookup(channels[start : start + LOOKUP_CHUNK], self._limits.repair_max_bytes)
             epoch = snapshot.position.epoch
             if epoch != self.positions.epoch:
@@ -225,9 +228,9 @@ class Repairs:
                     self.doubts.add(channel, missed[0].seq, self.positions.seq)
                     repaired.extend(missed)
                 self.positions.track(channel, end)
-        self.doubts.store()
-        self.report_lost(lost, self.positions.cursor)
-        self.deliver(sorted(repaired, key=seq_of))
+            self.doubts.store()
+            self.report_lost(lost, self.positions.cursor)
+            self.deliver(sorted(repaired, key=seq_of))
 
     def rotate_epoch(self) -> None:
         """Begin a new epoch in the broker if its sequence is behind this node."""
