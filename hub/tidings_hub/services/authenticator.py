@@ -91,7 +91,7 @@ class Authenticator:
 
 def _no_token() -> Unauthorized:
     error = Unauthorized(
-        "send a token: in auth {token: …}, over HTTP in Authorization: Bearer …, or in the query of /sse"
+        "send a token, in auth {token: <token>}, over HTTP in Authorization: Bearer <token>, or in the query of /sse"
     )
     error.add_note("the client sent none as a text in `auth`, or over /sse in its query or in Authorization")
     return error
