@@ -33,7 +33,9 @@ _STARTS = {"Thread", "greenlet", "spawn", "spawn_n", "start_new_thread"}
 LOCKS = {
     "adapters/tidings/contrib/background/leases.py:self._lock": "short",
     "adapters/tidings/contrib/background/thread_pool.py:self._lock": "short",
+    "adapters/tidings/contrib/outbox/relay.py:self._counting": "short",
     "adapters/tidings/contrib/outbox/relay.py:self._sweeping": "held for a claim, and others do not wait for it",
+    "adapters/tidings/contrib/outbox/written_rows.py:self._lock": "short",
     "adapters/tidings/drivers.py:_lock": "one import of a package, as long as Python's own lock of that module",
     "adapters/tidings/publishers/memory/commands.py:self._lock": "short",
     "adapters/tidings/publishers/memory/notifications.py:self._lock": "short",
@@ -45,6 +47,7 @@ LOCKS = {
     "hub/tidings_hub/brokers/barriers.py:self._lock": "short",
     "hub/tidings_hub/brokers/cluster.py:self._sink_lock": "held while the sink delivers, which never waits",
     "hub/tidings_hub/brokers/completion.py:self._lock": "held until the event; each wait has a limit",
+    "hub/tidings_hub/brokers/herd/history_reads.py:self._slots": "a limit for the wait; a read is one request to Redis",
     "hub/tidings_hub/brokers/interests.py:self._lock": "short",
     "hub/tidings_hub/brokers/pubsub_link.py:self._lock": "one deadline for the wait, and one for the write",
     "hub/tidings_hub/extensions/hooks/client.py:self._free": "the deadline of the hook covers wait and exchange",
@@ -57,6 +60,7 @@ LOCKS = {
     "hub/tidings_notifications/inbox/inbox.py:self._ids_lock": "short",
     "hub/tidings_notifications/scheduler/webhook_sender.py:self._lock": "short",
     "hub/tidings_notifications/web_push/sender.py:self._lock": "short",
+    "hub/tidings_notifications/writer.py:self._lock": "short",
 }
 _LOCK_CLASSES = {f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore")}
 # Calls that wait, or that may. A short lock is not held around them.
