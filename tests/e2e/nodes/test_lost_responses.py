@@ -163,7 +163,7 @@ def running_nodes(redis: RedisProcess, tmp_path: Path, *names: str) -> Iterator[
         folder = tmp_path / name
         folder.mkdir()
         port = free_port()
-        extra = f'node_id = "{name}"\nadvertise = "127.0.0.1:{port}"\nlease_s = 1.5\npoll_pace_ms = 0\n'
+        extra = f'node_id = "{name}"\nadvertise = "127.0.0.1:{port}"\nlease_s = 6\npoll_pace_ms = 0\n'
         node = HubProcess(folder, "--broker", redis.url, extra=extra)
         node.port = port
         nodes.append(node.start())
