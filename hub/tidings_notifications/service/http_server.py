@@ -41,7 +41,7 @@ _TOO_LARGE: Final = 413
 # Requests in one read. Nodes and programs for metrics send the next one after the response.
 _PIPELINED_MAX: Final = 16
 # Of a body, before the key is checked. The views reject what is smaller.
-_STRANGER_MAX_BYTES: Final = 65_536
+_UNAUTHORIZED_MAX_BYTES: Final = 65_536
 _BACKLOG: Final = 1024
 # The loop wakes up at every event; this is only for waitress' own housekeeping.
 _TURN_S: Final = 1.0
@@ -167,7 +167,7 @@ class _Busy(Error):  # type: ignore[misc]
     reason = "Service Unavailable"
 
 
-class _Stranger(Error):  # type: ignore[misc]
+class _Unauthorized(Error):  # type: ignore[misc]
     """The error of a request without the key of a node whose body would cost memory or time before it is rejected."""
 
     code = 401
@@ -224,9 +224,9 @@ def _parser_class(admits: Callable[[str], bool]) -> type[Any]:
                 self.error, self.completed = RefusedRequest("pipelined"), True
                 return len(data)
             consumed: int = super().received(data)
-            is_costly = self.chunked or self.body_bytes_received > _STRANGER_MAX_BYTES
+            is_costly = self.chunked or self.body_bytes_received > _UNAUTHORIZED_MAX_BYTES
             if is_costly and not self.completed and not admits(self.headers.get("AUTHORIZATION", "")):
-                self.error, self.completed = _Stranger(""), True
+                self.error, self.completed = _Unauthorized(""), True
             return consumed
 
     return Parser
@@ -244,7 +244,7 @@ def _channel_class(metrics: ServiceMetrics, new_parser: type[Any]) -> type[Any]:
             if status == _TOO_LARGE:
                 metrics.too_large.inc()
                 error = TooLarge("the body is larger than request_max_bytes of [notifications]").to_wire()
-            elif status == _Stranger.code:
+            elif status == _Unauthorized.code:
                 metrics.unauthorized.inc()
                 error = Unauthorized(KEY_NEEDED).to_wire()
             elif status == _Busy.code:
