@@ -302,10 +302,10 @@ CASES = (
             Goal("p50 of notify ≤ 3 x emit's", "p50_ratio", 3, at_most=True),
             Goal("p99 of notify < 50 ms", "notify_p99_ms", 50, at_most=True),
         ),
-        bottleneck="one thread stores a notification, which takes PostgreSQL 0.3 ms of CPU and the flush to the disk, "
-        "and publishes its event without a further statement. It removes the notification from its stream with the "
-        "next read, and many events at once from the outbox. The service and PostgreSQL are on the core that also runs "
-        "the hub, so what they take the hub has to wait for.",
+        bottleneck="one thread stores a notification and publishes its event, in 2.3 ms. The statement takes 1.1 ms, "
+        "of which 0.4 ms is the flush to the disk. The publication takes 0.4 ms, and Python 0.8 ms. The thread removes "
+        "the notification from its stream with the next read, and many events at once from the outbox. The service and "
+        "PostgreSQL are on the core that also runs the hub, so what they take the hub has to wait for.",
         rounds=3,
     ),
     Case(
