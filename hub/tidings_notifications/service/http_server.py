@@ -167,7 +167,7 @@ class _Busy(Error):  # type: ignore[misc]
     reason = "Service Unavailable"
 
 
-class _Unauthorized(Error):  # type: ignore[misc]
+class _UnauthorizedRequest(Error):  # type: ignore[misc]
     """The error of a request without the key of a node whose body would cost memory or time before it is rejected."""
 
     code = 401
@@ -226,7 +226,7 @@ def _parser_class(admits: Callable[[str], bool]) -> type[Any]:
             consumed: int = super().received(data)
             is_costly = self.chunked or self.body_bytes_received > _UNAUTHORIZED_MAX_BYTES
             if is_costly and not self.completed and not admits(self.headers.get("AUTHORIZATION", "")):
-                self.error, self.completed = _Unauthorized(""), True
+                self.error, self.completed = _UnauthorizedRequest(""), True
             return consumed
 
     return Parser
@@ -244,7 +244,7 @@ def _channel_class(metrics: ServiceMetrics, new_parser: type[Any]) -> type[Any]:
             if status == _TOO_LARGE:
                 metrics.too_large.inc()
                 error = TooLarge("the body is larger than request_max_bytes of [notifications]").to_wire()
-            elif status == _Unauthorized.code:
+            elif status == _UnauthorizedRequest.code:
                 metrics.unauthorized.inc()
                 error = Unauthorized(KEY_NEEDED).to_wire()
             elif status == _Busy.code:
