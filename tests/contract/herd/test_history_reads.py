@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-
-import pytest
 
 from contract.broker_contract import LIMITS, RULES, outgoing
 from support.history import Listener, Recorder
@@ -25,16 +22,6 @@ READS = 32
 LARGE = replace(
     LIMITS, recovery_max_bytes=PAGE_BYTES, recovery_round_max_bytes=READS_AT_A_TIME * PAGE_BYTES, timeout_s=30.0
 )
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisProcess]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    process = RedisProcess(folder).start()
-    yield process
-    process.resume()
-    process.stop()
 
 
 def test_redis_holds_only_a_few_pages_for_many_reads(redis: RedisProcess, tmp_path: Path) -> None:

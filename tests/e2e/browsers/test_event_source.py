@@ -25,16 +25,6 @@ LISTEN = """(address) => {
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisProcess]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    process = RedisProcess(folder).start()
-    yield process
-    process.resume()
-    process.stop()
-
-
-@pytest.fixture
 def hub(tmp_path: Path, redis: RedisProcess) -> Iterator[HubProcess]:
     process = HubProcess(tmp_path, "--broker", redis.url, extra=SETTINGS).start()
     yield process

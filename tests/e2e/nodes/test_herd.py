@@ -32,16 +32,6 @@ ping_interval_s = 2.0
 """
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisProcess]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    process = RedisProcess(folder).start()
-    yield process
-    process.resume()
-    process.stop()
-
-
 @contextmanager
 def running(folder: Path, redis: RedisProcess, settings: str) -> Iterator[HubProcess]:
     """A hub that logs no unexpected error."""
