@@ -41,7 +41,9 @@ class WorkSettings(SettingsModel):
         policy="close the clients with the most, with `full`: they reconnect",
         metric="inboxes_shed",
     )
-    wsgi_requests: int = setting(256, "HTTP requests that Flask handles at a time", ge=1, le=100_000)
+    wsgi_requests: int = setting(
+        256, "HTTP requests that are handled at a time, by Flask or in its place", ge=1, le=100_000
+    )
     wsgi_queue: int = setting(
         256,
         "HTTP requests that wait for Flask",

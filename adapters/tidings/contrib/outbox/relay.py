@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from tidings.backoff import delay_s
-from tidings.contrib.outbox.periodic_report import PeriodicReport, log_failures
 from tidings.contrib.outbox.relay_batch import ATTEMPTS_MAX, ChannelBackoff, RelayBatch
+from tidings.contrib.outbox.relay_log import PeriodicReport, log_failures
 from tidings.contrib.outbox.sending import send_items
 from tidings.contrib.outbox.store import Claim, OutboxStore, open_engine
 from tidings.contrib.outbox.table import NAME, sqlalchemy_module

@@ -1,4 +1,4 @@
-"""What a relay reports in its log from time to time: counts since the start, the lag, and blocked channels."""
+"""What a relay writes into its log: the failures of each batch, and from time to time counts and blocked channels."""
 
 from __future__ import annotations
 
